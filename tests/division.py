@@ -82,10 +82,7 @@ SLOW = (
     "unit/studies/test_steering.py::test_a_stopped_arm_stays_stopped_after_the_process_was_killed[at0]",
     "unit/studies/test_steering.py::test_a_stopped_arm_stays_stopped_after_the_process_was_killed[at1]",
     "unit/sweeps/test_more_seeds.py::test_more_seeds_are_those_of_a_study_that_had_them_from_the_start[True]",
-    "unit/studies/test_tracking.py::test_visitors_of_a_public_host_cannot_send_data_to_a_tracker[<lambda>-False0]",
-    "unit/studies/test_tracking.py::test_visitors_of_a_public_host_cannot_send_data_to_a_tracker[<lambda>-False1]",
     "unit/sweeps/test_sweep.py::test_an_interrupted_sweep_ends_like_an_uninterrupted_one[1]",
-    "unit/ui/test_ownership.py::test_only_the_page_of_ones_own_machine_removes_its_models[shared]",
     "unit/sweeps/test_sweep.py::test_an_interrupted_sweep_ends_like_an_uninterrupted_one[4]",
     # Long versions of shorter tests, and tests that `.ci/wheel` covers.
     "stress/test_stress.py::test_an_attack_does_no_harm[gate.ended_by_the_system_under_load]",

@@ -1,4 +1,4 @@
-"""Parameters of tests that repeat one check over all model families."""
+"""Parameters of tests that repeat one check over all model families; only the representatives are fast."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from tests.stress.families.tiny import REPRESENTATIVES
 
 
-def representatives_first(families: Iterable[str]) -> list[Any]:
-    """Return the families as parameters; those that are not among the representatives are slow."""
+def family_cases(families: Iterable[str]) -> list[Any]:
+    """Return one case per family, which is slow unless the family is a representative."""
     return [family_case(family) for family in families]
 
 
 def family_case(family: str, *more: Any) -> Any:
-    """Return a family, and further values, as parameters of one case, which is slow unless it is a representative."""
+    """Return the case of a family, with further values; it is slow unless the family is a representative."""
     marks = [] if family in REPRESENTATIVES else [pytest.mark.slow]
     return pytest.param(family, *more, marks=marks)

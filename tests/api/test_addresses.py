@@ -244,7 +244,7 @@ def test_an_upload_without_a_file_gets_one_sentence(visitor: Visitor) -> None:
 def test_every_function_answers_wrong_values_with_a_sentence(visitor: Visitor) -> None:
     wrong = ({"a": [1]}, [], "\u202e<b>", -1, True, "x" * 3000)
     for function in visitor.functions():
-        places = 1 if function.name == "run" else min(3, len(function.fields))  # a fault that exists is trained
+        places = 1 if function.handler == "run" else min(3, len(function.fields))  # a fault that exists is trained
         for place in range(places):
             data = function.usual(visitor.key)
             data[place] = wrong[(place + function.number) % len(wrong)]

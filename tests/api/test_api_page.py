@@ -31,27 +31,28 @@ KEY = "7c" * 32
 
 LONG = tuple("/continue_study" in example for example in EXAMPLES)
 RUN = """
-import contextlib, io, json, sys, traceback
+import contextlib, io, json, os, sys, tempfile, traceback
 
 printed = []
 for code in json.load(sys.stdin):
+    os.chdir(tempfile.mkdtemp(dir=sys.argv[1]))
     said, failed = io.StringIO(), ""
     with contextlib.redirect_stdout(said):
         try:
             exec(compile(code, "<example>", "exec"), {"__name__": "__main__"})
-        except Exception:
+        except BaseException:
             failed = traceback.format_exc()
     printed.append([said.getvalue(), failed])
 print(json.dumps(printed))
 """
-"""Runs each program that it gets as JSON with names of its own, and prints what they print and why they fail."""
+"""Runs each program of a JSON list in a new folder with names of its own; prints what they print and why they fail."""
 
 
 def outcomes(server: Server, examples: list[str], folder: Path) -> list[tuple[str, str]]:
-    """Run examples one after another in one process; return what each of them prints, and why it fails."""
+    """Run examples one after another, each in a new folder; return what each of them prints, and why it fails."""
     assert all(HERE in example for example in examples)
     programs = json.dumps([example.replace(HERE, server.address) for example in examples])
-    command = [sys.executable, "-W", "error", "-c", RUN]
+    command = [sys.executable, "-W", "error", "-c", RUN, str(folder)]
     done = subprocess.run(command, cwd=folder, input=programs, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return [(said, failed) for said, failed in json.loads(done.stdout)]

@@ -136,9 +136,14 @@ def opened_page(
 
 
 @contextmanager
-def blank_page(browser: Any) -> Iterator[Any]:
-    """Yield an empty page whose errors do not matter, such as those of calls that fail on purpose."""
-    context = shared_context(browser)
+def blank_page(browser: Any, *, alone: bool = False) -> Iterator[Any]:
+    """Yield an empty page whose errors do not matter, such as those of calls that fail on purpose.
+
+    Args:
+        browser: The browser.
+        alone: Whether the page gets a context of its own, so that no other page has its visitor.
+    """
+    context = browser.new_context(**LOOKS) if alone else shared_context(browser)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     try:
@@ -147,10 +152,14 @@ def blank_page(browser: Any) -> Iterator[Any]:
             page.evaluate("window.Lab?.state.forget(); localStorage.clear()")
             page.close()
     except BaseException:
-        _SHARED.pop(browser, None)
+        if not alone:
+            _SHARED.pop(browser, None)
         context.close()
         raise
-    context.clear_cookies()
+    if alone:
+        context.close()
+    else:
+        context.clear_cookies()
 
 
 def _leaves(url: str, address: str) -> bool:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import re
 from pathlib import Path
@@ -18,19 +20,23 @@ from neftune_core.data.report import row_ranges
 
 pytestmark = pytest.mark.browser
 
-FILES = (
-    "date.parquet",
-    "images.jsonl",
-    "kinds.jsonl",
-    "long_turns.jsonl",
-    "mostly_tools.jsonl",
-    "same_prompt.jsonl",
-    "sep.csv",
-    "squad.jsonl",
-)
-"""Every format, and rows that are refused, cut, or left out, and columns that are not used."""
-CASES = [Path(__file__).parents[1] / "cases" / name for name in FILES]
+CASES = Path(__file__).parents[1] / "cases"
+FILES = ("date.parquet", "kinds.jsonl", "long_turns.jsonl", "mostly_tools.jsonl", "sep.csv")
+"""Rows that are refused, cut, or left out, and columns that are not used, in Parquet, JSON lines and CSV."""
 TEXTS = "(found) => found.map((one) => one.textContent.trim())"
+
+
+def converted(folder: Path) -> list[Path]:
+    """Write three more cases in the other formats: JSON, tab-separated values, and compressed JSON lines."""
+    rows = [json.loads(line) for line in (CASES / "same_prompt.jsonl").read_text(encoding="utf-8").splitlines()]
+    files = [folder / name for name in ("squad.json", "same_prompt.tsv", "images.jsonl.gz")]
+    files[0].write_text(f"[{','.join((CASES / 'squad.jsonl').read_text(encoding='utf-8').splitlines())}]", "utf-8")
+    with files[1].open("w", encoding="utf-8", newline="") as table:
+        writer = csv.DictWriter(table, list(rows[0]), delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    files[2].write_bytes(gzip.compress((CASES / "images.jsonl").read_bytes()))
+    return files
 
 
 def seen(page: Any, file: Path) -> dict[str, Any]:
@@ -52,11 +58,13 @@ def seen(page: Any, file: Path) -> dict[str, Any]:
     }
 
 
-def test_the_data_tab_says_of_a_file_what_the_command_says(lab_page: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_data_tab_and_the_command_report_the_same_about_a_file(
+    lab_page: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own_file(lab_page)
     own_rows = "The starter set has held-out rows of its own"
     assert own_rows in lab_page.locator("#data-held-out-share").text_content()
-    for file in CASES:
+    for file in (*(CASES / name for name in FILES), *converted(tmp_path)):
         data(DataCommand(file=str(file), json=True))
         said, shown = json.loads(capsys.readouterr().out), seen(lab_page, file)
         refused = [(row_ranges(one["rows"]), one["reason"]) for one in said["refused"]]

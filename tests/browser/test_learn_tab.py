@@ -55,7 +55,7 @@ def view(page: Any, name: str) -> None:
     page.locator("#noise-view label", has_text=name).click()
 
 
-def test_the_first_view_is_a_recorded_study_which_stands_still_for_who_wants_no_motion(lab_page: Any) -> None:
+def test_the_first_view_is_a_recorded_study_which_stands_still_for_those_who_want_no_motion(lab_page: Any) -> None:
     assert lab_page.evaluate("Lab.currentTab()") == "Learn"
     slider = lab_page.locator(".lab-stage-time input")
     lab_page.wait_for_function(f"{STEP} === {slider.get_attribute('max')}")

@@ -52,10 +52,11 @@ PRESS = f"""async (id) => {{
 
 
 @pytest.fixture(scope="module")
-def held_page(browser: Any, shared_lab: Any) -> Any:
-    with blank_page(browser) as page:
+def held_page(browser: Any, shared_lab: Any, request: pytest.FixtureRequest) -> Any:
+    """Return a page whose calls can be held, in a context of its own, because it stays open beside other pages."""
+    with blank_page(browser, alone=True) as page:
         page.add_init_script(HELD)
-        page.goto(shared_lab.opened(0)[0])
+        page.goto(shared_lab.opened(request.session.testsfailed)[0])
         page.wait_for_function("window.Lab && document.body.dataset.labOpened")
         yield page
 

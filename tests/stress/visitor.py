@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -51,6 +52,11 @@ class Function:
     name: str
     fields: tuple[Field, ...]
     outputs: tuple[str, ...]
+
+    @property
+    def handler(self) -> str:
+        """Name without the number that the second and later functions of a name get, such as those in Chinese."""
+        return re.sub(r"_\d+$", "", self.name)
 
     def usual(self, key: str, **changes: Any) -> list[Any]:
         """Return the page's initial values for the visitor with this key; `changes` are by elem_id."""

@@ -1,4 +1,4 @@
-"""The panel of a copied link: its QR code, and buttons that share a finished study or create a class."""
+"""The panel of a copied link: its QR code, and buttons that share a study that has ended or create a class."""
 
 from __future__ import annotations
 

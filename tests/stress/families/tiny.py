@@ -232,11 +232,13 @@ REPRESENTATIVES = (
     "Qwen3.5",
     "Gemma 3n",
     "Mamba",
+    "RWKV",
     "Qwen3-MoE",
 )
-"""One family for each structure; the other families differ from one of these in sizes, names and norms.
+"""A selection of families on which the repeated checks are fast. Others differ in structure too; their cases are slow.
 
 In this order: rotated positions; learned positions and a merged projection; projected embeddings and post-norm; scaled
 embeddings; multipliers; a head with layers of its own; an encoder-decoder with relative positions, and one with learned
-positions; linear attention beside full attention; an embedding table per layer; states without attention; experts.
+positions; linear attention beside full attention; an embedding table per layer; states without attention, of a
+state-space model and of a recurrent one; experts.
 """

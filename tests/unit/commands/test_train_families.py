@@ -21,8 +21,8 @@ from tests.stress.families.recent import PUBLISHED
 from tests.stress.families.tiny import FAMILIES
 
 EVERY = {**FAMILIES, **PUBLISHED}
-KINDS = ("GPT-2", "Gemma 3n", "Qwen3-MoE", "Mamba", "Granite 4-H", "BERT", "T5", "Gemma 3, as published")
-"""One family of each kind of architecture; the others are slow, because tests of the engine cover all families."""
+FAST = ("GPT-2", "Gemma 3n", "Qwen3-MoE", "Mamba", "Granite 4-H", "BERT", "T5", "Gemma 3, as published")
+"""A selection of architectures. `test_recent_families.py` and `test_families_engine.py` have further fast families."""
 
 
 def study_of(family: str, place: Path) -> Path:
@@ -42,7 +42,7 @@ def study_of(family: str, place: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in EVERY]
+    "family", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in EVERY]
 )
 def test_a_folder_of_a_family_gives_a_study(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,7 @@
 """Hostile files and names: each gets an error of one sentence."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_the_process_of_a_file_knows_no_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123")
     monkeypatch.setenv("SOME_API_KEY", "hf_0123")
     (tmp_path / "variables.py").write_text(READER_OF_VARIABLES, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     given = {"variables": {"HF_HUB_DISABLE_XET": "1"}, "module": "variables"}
     ((_, _, found),) = sandboxed_reader.run_reader("variables", {}, Bounds(2**31, 60, 100_000, 100_000), **given)
     assert not any("hf_0123" in value for value in found.values())
@@ -181,17 +182,30 @@ CONTENTS = (
     | st.text('"\n\r,;\t ab{}[]:\\', max_size=60).map(lambda text: b"question,answer\n" + text.encode())
     | JSON_VALUES.map(lambda value: json.dumps(value).encode())
     | st.lists(JSON_VALUES, max_size=5).map(lambda rows: "\n".join(map(json.dumps, [json.loads(GOOD), *rows])).encode())
-    | st.binary(max_size=100).map(lambda inner: b"PAR1" + inner + b"\x10\0\0\0PAR1")
 )
+MARKED_AS_PARQUET = st.builds(
+    lambda inner, length: b"PAR1" + inner + length.to_bytes(4, "little") + b"PAR1",
+    st.binary(max_size=100),
+    st.sampled_from([16, 1, 100, 2**32 - 1]),
+)
+"""Contents that begin and end as a Parquet file does. Each takes a process, which takes a third of a second."""
 
 
-@pytest.mark.parametrize("extension", ["jsonl", "json", "csv", "tsv", "parquet"])
-def test_no_content_of_a_file_raises_anything_but_a_sentence(tmp_path, extension):
+def _contents_by_extension():
+    """Yield every extension with its contents, and with how many of them are tried; the long variants are slow."""
+    texts = [(extension, CONTENTS | MARKED_AS_PARQUET) for extension in ("jsonl", "json", "csv", "tsv")]
+    for marks, count, marked in (([], 75, 6), ([pytest.mark.slow], 150, 40)):
+        for extension, contents in [*texts, ("parquet", CONTENTS)]:
+            yield pytest.param(extension, contents, count, id=f"{extension}-{count}", marks=marks)
+        yield pytest.param("parquet", MARKED_AS_PARQUET, marked, id=f"marked as parquet-{marked}", marks=marks)
+
+
+@pytest.mark.parametrize(("extension", "contents", "count"), list(_contents_by_extension()))
+def test_no_content_of_a_file_raises_anything_but_a_sentence(tmp_path, extension, contents, count):
     path = tmp_path / f"rows.{extension}"
 
-    # A Parquet file that begins and ends as one is given to a process of its own, a third of a second each.
-    @settings(max_examples=75 if extension != "parquet" else 15, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(CONTENTS)
+    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(contents)
     def check(content):
         path.write_bytes(content)
         try:

@@ -194,7 +194,9 @@ def texts_of(page: str, pattern: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", sorted(CASES.iterdir()), ids=lambda file: file.name)
-def test_the_page_says_of_every_file_what_the_command_says(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_and_the_command_report_the_same_about_every_file(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     said, read = reported(capsys, file=str(file)), load(ModelSettings()).tokenizer
     prepared = prepare(DataSettings(source=f"file:{file}"), read, Limits(), require_rows=False)
     page = data_views.report(prepared, data_report(prepared, read, rows=0))

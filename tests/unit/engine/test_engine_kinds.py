@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from each_family import representatives_first
+from each_family import family_cases
 from tiny import loaded_tiny, losses_of, random_rows
 
 from neftune_core.data.chat import EncodedExample
@@ -308,7 +308,7 @@ def test_a_shared_embedding_distinguishes_encoder_and_decoder_passes() -> None:
     assert step_events(lockstep(loaded_tiny(model, 32), arms, encoder_decoder_rows(8), steps=2)) == apart
 
 
-@pytest.mark.parametrize("family", representatives_first(FAMILIES))
+@pytest.mark.parametrize("family", family_cases(FAMILIES))
 def test_the_vectors_at_every_site_have_the_width_that_the_stack_names(family: str) -> None:
     loaded = loaded_tiny(FAMILIES[family].build(), 32)
     leave_out(loaded.model, unreached_maps(loaded.model))  # as the loader does

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from each_family import family_case, representatives_first
+from each_family import family_case, family_cases
 from tiny_tokenizers import bert_tokenizer, t5_tokenizer
 
 from neftune_core.data.chat import prompt_ids
@@ -59,7 +59,7 @@ def test_the_engine_does_what_the_model_itself_does(family: str, check: str) -> 
     assert CHECKS[check](FAMILIES[family])
 
 
-@pytest.mark.parametrize("family", representatives_first(FAMILIES))
+@pytest.mark.parametrize("family", family_cases(FAMILIES))
 def test_an_arm_of_any_family_loaded_by_peft_gives_the_same_loss(family: str, tmp_path: Path) -> None:
     from peft import PeftModel
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from each_family import representatives_first
+from each_family import family_cases
 from short_study import short_rows, short_study
 from tape_recorder import TapeRecorder
 from tiny import family_rows, random_rows
@@ -79,7 +79,7 @@ def test_layers_that_draw_masks_run_eagerly(tiny: LoadedModel, training: dict[st
     assert all(layer.replays == 0 and not layer.refused for layer in layers)
 
 
-@pytest.mark.parametrize("family", representatives_first(sorted(FAMILIES)))
+@pytest.mark.parametrize("family", family_cases(sorted(FAMILIES)))
 def test_families_are_recorded_or_run_eagerly_with_equal_losses(family: str) -> None:
     loaded = loaded_family(FAMILIES[family])
     found = []

@@ -118,7 +118,7 @@ def numbers(record: Record) -> dict[tuple[Any, ...], float]:
 TRAININGS: dict[str, dict[str, Any]] = {
     "adapters": {"seeds": 2, "epochs": 1},
     "all weights": {"method": "full", "learning_rate": 1e-4, "epochs": 1},
-    "accumulated": {"accumulation": 2, "epochs": 1},
+    "accumulated over two epochs": {"accumulation": 2},
 }
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -256,13 +257,17 @@ def test_a_tracker_that_cannot_be_used_is_refused_before_the_study_is_queued(ins
         pass
 
 
+def _of_profile(**environment: str) -> Callable[[], Lab]:
+    return lambda: Lab(host=host_profile(environment))
+
+
 @pytest.mark.parametrize(
     ("lab", "offered"),
     [
-        (lambda: Lab(), True),
-        (lambda: Lab(shared=True), False),
-        (lambda: Lab(host=host_profile({"NEFTUNE_PROFILE": "cpu-space"})), False),
-        (lambda: Lab(host=host_profile({"NEFTUNE_PUBLIC": "1"})), False),
+        pytest.param(lambda: Lab(), True, id="own"),
+        pytest.param(lambda: Lab(shared=True), False, id="shared"),
+        pytest.param(_of_profile(NEFTUNE_PROFILE="cpu-space"), False, id="space", marks=pytest.mark.slow),
+        pytest.param(_of_profile(NEFTUNE_PUBLIC="1"), False, id="public", marks=pytest.mark.slow),
     ],
 )
 def test_visitors_of_a_public_host_cannot_send_data_to_a_tracker(
