@@ -11,6 +11,9 @@ from neftune_core.noise.names import arm_words
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 
+MOST_NAMED = 4
+"""Maximum number of arms without weights that are named; beyond it, their number is given."""
+
 
 def damages(record: Record, log: Log) -> list[str]:
     """Describe each missing or damaged part of a record.
@@ -30,7 +33,10 @@ def damages(record: Record, log: Log) -> list[str]:
         for seed, arm in sorted(saved, key=str)
         if not isinstance(seed, int) or not is_saved(record.arm_folder(arm, seed))
     ]
-    if lost:
+    if len(lost) > MOST_NAMED:
+        words = later("The weights of {count} arms are missing, so answers cannot be generated with them.")
+        found.append(say(words, count=len(lost)))
+    elif lost:
         words = later("The weights of {arms} are missing, so answers cannot be generated with them.")
         found.append(say(words, arms=say(", ").join(lost)))
     answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)

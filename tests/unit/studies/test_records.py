@@ -284,3 +284,14 @@ def test_the_command_line_lists_and_removes_records(capsys: pytest.CaptureFixtur
     assert not made.folder.exists()
     assert not old.folder.exists()
     assert records.runs(records.RunsCommand(action="clean")) == 1
+
+
+def test_many_arms_without_weights_are_counted_instead_of_named(record: Record) -> None:
+    def said(count: int) -> list[str]:
+        record.append({"event": "saved", "seed": 0, "arms": {f"uniform-alpha-{number}": {} for number in range(count)}})
+        return [sentence for sentence in _damages(record) if "weights" in sentence]
+
+    assert said(2) == [
+        "The weights of alpha 0 (seed 0), alpha 1 (seed 0) are missing, so answers cannot be generated with them."
+    ]
+    assert said(30) == ["The weights of 30 arms are missing, so answers cannot be generated with them."]
