@@ -255,7 +255,7 @@ def _draw_held_out(prompts: Sequence[ComparisonKey], settings: DataSettings) -> 
 
     Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share (at least one
     row), skipping those that would exceed it. If every prompt would exceed the share, the prompt with the fewest rows
-    is drawn. If there are several rows and all have the same prompt, none is drawn.
+    is drawn. If the share is 0, or there are several rows and all have the same prompt, none is drawn.
     """
     groups: dict[ComparisonKey, list[int]] = {}
     for index, prompt in enumerate(prompts):

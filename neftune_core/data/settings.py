@@ -22,7 +22,7 @@ class DataSettings(Settings):
     layout: str = setting("", max_length=50)
     """Name of the row layout; if empty, it is detected."""
     columns: dict[str, str] = Field(default={})
-    """Columns by part, if detection is wrong."""
+    """Columns by part of the layout, if detection is wrong."""
     rows: int = setting(2000, minimum=2, maximum=10_000_000, slider_maximum=20_000, step=1, unit="rows")
     """Maximum number of rows to read, starting with the first."""
     held_out_share: float = setting(0.2, minimum=0.0, maximum=0.9, step=0.05, label="Held out")

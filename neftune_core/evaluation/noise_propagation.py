@@ -187,7 +187,7 @@ class _NoiseAfterFirstRow(BatchNoise):
 
 
 def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
-    """Return the tokens of each part, `[1, length]`; in an encoder-decoder, the decoder's are a greedy answer."""
+    """Return the tokens of each component, `[1, length]`; in an encoder-decoder, the decoder's are a greedy answer."""
     if not is_encoder_decoder(tree):
         return {DECODER: ids}
     source, habits = _encoder_states(tree, ids), decoding(tree)
