@@ -311,15 +311,15 @@ def _shortage(
     if len(train) < 2:
         words = plural(
             len(train),
-            "Only 1 row is left for training, but a study needs at least 2: use more rows, a smaller held-out share or "
-            "a longer maximum length{why}.",
-            "No rows are left for training, but a study needs at least 2: use more rows, a smaller held-out share or a "
-            "longer maximum length{why}.",
+            "Only 1 row is left for training{why}, but a study needs at least 2: use more rows, a smaller held-out "
+            "share or a longer maximum length.",
+            "No rows are left for training{why}, but a study needs at least 2: use more rows, a smaller held-out "
+            "share or a longer maximum length.",
         )
         return say(words, why=reasons)
     if wants_held_out and not held_out:
         words = later(
-            "No held-out rows are left: use more rows or a longer maximum length, or set the share to 0{why}."
+            "No held-out rows are left{why}: use more rows or a longer maximum length, or train without held-out rows."
         )
         return say(words, why=reasons)
     return ""

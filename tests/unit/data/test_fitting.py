@@ -191,7 +191,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 def test_a_study_on_long_conversations_ends_finished_and_counts_what_it_cut(record: Record) -> None:
     started = next(event for event in record.events() if event["event"] == "started")
-    notes = [note for note in started["data"]["report"]["notes"] if "exceed the context of the model" in note]
+    notes = [note for note in started["data"]["report"]["notes"] if "do not fit in the model's context" in note]
     assert len(notes) == 1
     assert ": 12 were cut from the left, and 0 were left out." in notes[0], (
         "of 8 training and 4 held-out rows, each counted once"
