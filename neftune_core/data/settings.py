@@ -28,8 +28,8 @@ class DataSettings(Settings):
     held_out_share: float = setting(0.2, minimum=0.0, maximum=0.9, step=0.05, label="Held out")
     """Share of the rows kept out of training, drawn at random."""
     held_out_source: str = setting("", label="Held-out source", max_length=2000)
-    """Source of separate held-out rows, such as file:PATH. If empty, the held-out rows of the starter set are used if it
-    has any; otherwise, a share of the rows is held out."""
+    """Source of separate held-out rows, such as file:PATH. If empty, the held-out rows of the starter set are used if
+    it has any; otherwise, a share of the rows is held out."""
     split_seed: int = setting(0, minimum=0, maximum=2**31 - 1, step=1)
     """Seed of the random split."""
     maximum_length: int = setting(512, minimum=16, maximum=131_072, slider_maximum=2048, step=16, unit="tokens")
