@@ -1,4 +1,4 @@
-"""How noise propagates through an untouched model, and how it changes the prediction of the next token.
+"""How noise propagates through a base model, and how it changes the prediction of the next token.
 
 A single batched pass runs the clean sentence, and the sentence with several draws of noise at every strength. After
 each layer, a noisy hidden state `h'` is compared with the clean state `h` by `|h' - h| / |h|` and `cos(h', h)`. The

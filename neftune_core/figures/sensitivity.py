@@ -1,4 +1,4 @@
-"""The loss of the untouched model by noise strength."""
+"""The loss of the base model by noise strength."""
 
 from __future__ import annotations
 
