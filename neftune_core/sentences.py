@@ -26,7 +26,7 @@ def sentence(error: BaseException) -> str:
             "or fewer arms, and start again."
         )
     if is_disk_full(error):
-        return say("The disk is full: free some space (or clean the cache), and start again.")
+        return say("The disk is full: free some space, for example by removing downloaded models, and start again.")
     if isinstance(error, OSError) and error.errno in CAUSES and error.filename:
         logger.warning("a file cannot be used", exc_info=error)
         path = str(error.filename)

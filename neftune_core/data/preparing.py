@@ -255,7 +255,7 @@ def _draw_held_out(prompts: Sequence[ComparisonKey], settings: DataSettings) -> 
 
     Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share (at least one
     row), skipping those that would exceed it. If every prompt would exceed the share, the prompt with the fewest rows
-    is drawn. If there are several rows and all have the same prompt, none is drawn.
+    is drawn. If the share is 0, or there are several rows and all have the same prompt, none is drawn.
     """
     groups: dict[ComparisonKey, list[int]] = {}
     for index, prompt in enumerate(prompts):
@@ -311,15 +311,15 @@ def _shortage(
     if len(train) < 2:
         words = plural(
             len(train),
-            "Only 1 row is left for training, but a study needs at least 2: use more rows, a smaller held-out share or "
-            "a longer maximum length{why}.",
-            "No rows are left for training, but a study needs at least 2: use more rows, a smaller held-out share or a "
-            "longer maximum length{why}.",
+            "Only 1 row is left for training{why}, but a study needs at least 2: use more rows, a smaller held-out "
+            "share or a longer maximum length.",
+            "No rows are left for training{why}, but a study needs at least 2: use more rows, a smaller held-out "
+            "share or a longer maximum length.",
         )
         return say(words, why=reasons)
     if wants_held_out and not held_out:
         words = later(
-            "No held-out rows are left: use more rows or a longer maximum length, or set the share to 0{why}."
+            "No held-out rows are left{why}: use more rows or a longer maximum length, or train without held-out rows."
         )
         return say(words, why=reasons)
     return ""

@@ -22,13 +22,14 @@ class DataSettings(Settings):
     layout: str = setting("", max_length=50)
     """Name of the row layout; if empty, it is detected."""
     columns: dict[str, str] = Field(default={})
-    """Columns by part, if detection is wrong."""
+    """Columns by part of the layout, if detection is wrong."""
     rows: int = setting(2000, minimum=2, maximum=10_000_000, slider_maximum=20_000, step=1, unit="rows")
     """Maximum number of rows to read, starting with the first."""
     held_out_share: float = setting(0.2, minimum=0.0, maximum=0.9, step=0.05, label="Held out")
     """Share of the rows kept out of training, drawn at random."""
     held_out_source: str = setting("", label="Held-out source", max_length=2000)
-    """A separate held-out file (file:PATH). If empty, a share of the rows is held out."""
+    """Source of separate held-out rows, such as file:PATH. If empty, the held-out rows of the starter set are used if
+    it has any; otherwise, a share of the rows is held out."""
     split_seed: int = setting(0, minimum=0, maximum=2**31 - 1, step=1)
     """Seed of the random split."""
     maximum_length: int = setting(512, minimum=16, maximum=131_072, slider_maximum=2048, step=16, unit="tokens")

@@ -64,7 +64,8 @@ def prefill(
         first: Position id of the first token.
         pad: Padding token id.
         device: Device of the model.
-        in_chunks: Whether the cache contains only keys and values, so that rows may join later.
+        in_chunks: Whether to process the prompts in chunks, which shorter prompts join later. Requires a cache of keys
+            and values only; ignored with `source`, or if the model does not support it.
         **source: Encoder outputs for the decoder of an encoder-decoder.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How noise propagates through an untouched model, and how it changes the prediction of the next token.
+"""How noise propagates through a base model, and how it changes the prediction of the next token.
 
 A single batched pass runs the clean sentence, and the sentence with several draws of noise at every strength. After
 each layer, a noisy hidden state `h'` is compared with the clean state `h` by `|h' - h| / |h|` and `cos(h', h)`. The
@@ -187,7 +187,7 @@ class _NoiseAfterFirstRow(BatchNoise):
 
 
 def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
-    """Return the tokens of each part, `[1, length]`; in an encoder-decoder, the decoder's are a greedy answer."""
+    """Return the tokens of each component, `[1, length]`; in an encoder-decoder, the decoder's are a greedy answer."""
     if not is_encoder_decoder(tree):
         return {DECODER: ids}
     source, habits = _encoder_states(tree, ids), decoding(tree)

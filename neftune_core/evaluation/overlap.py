@@ -83,9 +83,11 @@ def tokenizer_for(references: Sequence[str]) -> str:
 
 
 def bleu_score(sums: Floats) -> Floats:
-    """Compute BLEU from sums `[..., 10]`: lengths of answers and references, matches and totals of each order.
+    """Compute BLEU from sums `[..., 10]`.
 
-    The smoothing is sacrebleu's default: the k-th order without a match counts as 1 / 2^k matches.
+    The sums are the lengths of the answers and of the references, then for each of four orders the number of matching
+    n-grams, then for each order the number of n-grams in the answers. The smoothing is sacrebleu's default: the k-th
+    order without a match counts as 1 / 2^k matches.
     """
     answer, reference = sums[..., 0], sums[..., 1]
     matches, totals = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
@@ -100,7 +102,10 @@ def bleu_score(sums: Floats) -> Floats:
 
 
 def chrf_score(sums: Floats) -> Floats:
-    """Compute chrF from sums `[..., 18]`: for each order the n-grams of answers, of references, and of both."""
+    """Compute chrF from sums `[..., 18]`.
+
+    The sums are, for each of six orders, the numbers of n-grams in the answers, in the references, and in common.
+    """
     by_order = sums.reshape(*sums.shape[:-1], CHARACTER_ORDERS, 3)
     answer, reference, shared = by_order[..., 0], by_order[..., 1], by_order[..., 2]
     counted = (answer > 0) & (reference > 0)

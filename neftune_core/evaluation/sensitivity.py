@@ -1,4 +1,4 @@
-"""Loss of an untouched model at several noise strengths, which shows how much noise the model tolerates."""
+"""Loss of a base model at several noise strengths, which shows how much noise the model tolerates."""
 
 from __future__ import annotations
 

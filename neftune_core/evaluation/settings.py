@@ -8,7 +8,8 @@ from neftune_core.language import later, plural, say
 from neftune_core.settings import Limits, Settings, setting
 
 CUT = later(
-    "The beginning of this prompt was cut off, because prompt and answer together exceed the context of the model."
+    "The beginning of this prompt was cut off, because the prompt and an answer of the maximum length do not fit in "
+    "the model's context."
 )
 """Note on an answer whose prompt was cut from the left."""
 

@@ -70,7 +70,7 @@ def _is_lost(runs: Seeds) -> bool:
 
 
 def _is_broken(runs: Seeds, epoch: str) -> bool:
-    """Return whether all known losses ended far above those of the untouched base.
+    """Return whether all known losses ended far above those of the base model.
 
     Overfitting, which raises only the held-out loss, is a valid result.
     """
@@ -79,7 +79,7 @@ def _is_broken(runs: Seeds, epoch: str) -> bool:
 
 
 def _is_worse(runs: Seeds, epoch: str, rounding: Rounding) -> bool:
-    """Return whether all known losses ended above those of the untouched base by more than the effect of rounding.
+    """Return whether all known losses ended above those of the base model by more than the effect of rounding.
 
     Training that does not lower the loss even on its own rows has failed, however small the increase.
     """

@@ -27,7 +27,7 @@ from neftune_core.studies.records import schema
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.numbers import EXAMPLES
 from neftune_core.studies.records.record import FORMAT
-from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.records.user_rows import FILE, SOURCE_SETTINGS
 from neftune_core.studies.settings import StudySettings
 
 # The files of a record. An archive with any other file is refused. Names begin with a letter or digit, which excludes
@@ -167,8 +167,8 @@ def _check(folder: Path, owner: str) -> None:
         study = from_toml(StudySettings, schema.settings_text(folder / "study.toml"))
     except (LabError, UnicodeDecodeError) as error:
         raise no_record(say("its settings cannot be read ({reason}).", reason=str(error)[:200])) from None
-    for part in FILE_PARTS:
-        source: str = getattr(study.data, part)
+    for setting in SOURCE_SETTINGS:
+        source: str = getattr(study.data, setting)
         if source.startswith(FILE):
             name = source.removeprefix(FILE)
             if not (name.startswith("data/") and RECORD_FILES.fullmatch(name) and (folder / name).is_file()):

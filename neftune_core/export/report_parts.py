@@ -224,7 +224,7 @@ def machine_text(record: Record) -> str:
 
 
 def ending_label(record: Record) -> str:
-    """Return the final state of a record, such as "finished", in the current language."""
+    """Return the final state of a record in the current language, such as "finished"; "not yet" if it has not ended."""
     state = str((record.ending() or {}).get("event", ""))
     return say(STATES.get(state, state))
 

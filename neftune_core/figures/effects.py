@@ -32,8 +32,8 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     """Plot mean paired differences from the control, with their intervals, over the noise strength.
 
     Settings that differ only in strength share a line. With three seeds or more, each point has an interval consistent
-    with Holm's correction over all arms of the sweep. If the strength does not vary, the horizontal axis is a training
-    setting that does.
+    with Holm's correction over all arms of the sweep. If the strength does not vary, the horizontal axis is the first
+    numeric training or data setting that does.
 
     Args:
         table: The table of the sweep.
@@ -72,7 +72,10 @@ def _difference(row: TableRow, measure: str, epoch: str) -> float | None:
 
 
 def _horizontal_axis(rows: Sequence[TableRow]) -> tuple[str, str]:
-    """Return the name and title of the horizontal axis: the strength, or the training setting that varies instead."""
+    """Return the name and title of the horizontal axis.
+
+    This is the strength or, if it does not vary, the first numeric training or data setting that does.
+    """
     names = dict.fromkeys(name for row in rows for name in row.varied)
     varied = {name: {row.varied.get(name) for row in rows} for name in names}
     numbers = [

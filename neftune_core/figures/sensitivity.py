@@ -1,4 +1,4 @@
-"""The loss of the untouched model by noise strength."""
+"""The loss of the base model by noise strength."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def _summary(found: Sensitivity, sample: str) -> str:
     words = later("{count} {sample}") if count == found.planned else later("{count} of {planned} {sample} so far")
     done = say(words, count=count, planned=found.planned, sample=sample)
     return say(
-        "The untouched model on {done} ({tokens:,} response tokens): {clean:.3f} nats per token without noise, "
-        "{noisy:.3f} with {kind} noise at {unit} {strength:g}. {rise}",
+        "The base model before training, on {done} ({tokens:,} response tokens): {clean:.3f} nats per token without "
+        "noise, {noisy:.3f} with {kind} noise at {unit} {strength:g}. {rise}",
         done=done,
         tokens=sum(found.tokens),
         clean=clean,

@@ -104,7 +104,7 @@ def _check_present(device: torch.device) -> None:
         return
     if _gpu_forbidden.is_set():
         raise NotAvailable(
-            say("This lab gets its GPU automatically, for one call at a time: leave the device at auto.")
+            say("This server gets its GPU automatically, for one call at a time: leave the device at auto.")
         )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:

@@ -299,7 +299,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
         low, high = (float(end) for end in weight.aminmax()) if weight.numel() else (0.0, 0.0)
         if not (math.isfinite(low) and math.isfinite(high)):
             words = later(
-                "The weights of {model} are not all finite: {tensor} contains {value} ({folder}). Choose another "
+                "The weights of {model} in {folder} are not all finite: {tensor} contains {value}. Choose another "
                 "precision or another model."
             )
             value = say("NaN") if math.isnan(low) else say("infinity")

@@ -13,7 +13,8 @@ class ModelSettings(Settings):
     """Source, revision, precision and device of the model."""
 
     source: str = setting(BUNDLED, label="Model", max_length=1000)
-    """The bundled model, an id on the Hugging Face hub, ms:OWNER/NAME on ModelScope, a folder, or a GGUF file."""
+    """A name in the catalogue (such as bundled), OWNER/NAME on the Hugging Face Hub, ms:OWNER/NAME on ModelScope, a
+    folder, or a GGUF file."""
     revision: str = setting("", max_length=200)
     """Branch, tag or commit on the hub; if empty, the pinned revision or the main branch."""
     precision: str = setting("auto", choices=PRECISIONS)

@@ -85,6 +85,10 @@ class Call:
 
         Returns:
             For each row, one array of ascending positions per document.
+
+        Raises:
+            NoEffect: If the attention mask, the labels that replace it or the position ids do not have one value per
+                token.
         """
         key = (part, batch, length)
         if key not in self._documents:
@@ -124,7 +128,8 @@ class Call:
             bool `[batch, length]`.
 
         Raises:
-            NoEffect: If a causal model is called without labels, or not with one label per token.
+            NoEffect: If a causal model is called without labels, or if the labels, the attention mask or the position
+                ids do not have one value per token.
         """
         real = np.zeros((batch, length), dtype=bool)
         for row, documents in enumerate(self.documents(part, batch, length)):

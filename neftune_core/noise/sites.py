@@ -45,7 +45,9 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Return all noise sites by component, embeddings first.
+    """Return all noise sites, one component after another.
+
+    Within a component, the embedding comes first, then any per-layer table, then the layers.
 
     Raises:
         NoEffect: If a component has no embedding or no layers.

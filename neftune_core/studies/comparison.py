@@ -249,8 +249,8 @@ def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
     bases = {_base_key(record): record for record in records.values()}
     if len(bases) > 1:
         words = later(
-            "The records {first} and {second} have different base models ({first_base} and {second_base}): "
-            "compare records of the same base model."
+            "The records {first} and {second} have different base models ({first_base}; {second_base}): compare "
+            "records with the same base model and precision."
         )
         one, other = list(bases.values())[:2]
         labels = {"first_base": _base_label(one), "second_base": _base_label(other)}

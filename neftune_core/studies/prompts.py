@@ -176,8 +176,8 @@ def shortened_prompts_note(found: Sequence[FittedPrompt | None]) -> str:
     if not cut and not left_out:
         return ""
     return later(
-        "Prompts that, together with their answer, exceed the context of the model: {cut} were cut from the left, and "
-        "{left_out} were left out."
+        "Prompts that, with an answer of the maximum length, do not fit in the model's context: {cut} were cut from "
+        "the left, and {left_out} were left out."
     ).format(cut=cut, left_out=left_out)
 
 

@@ -351,7 +351,7 @@ def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
         words = later("The layers ran without CUDA graphs, which could not be captured: {reason}")
         ending["message"] = words.format(reason=fallback)
     elif requests.unmet:
-        ending["message"] = later("A change was requested after the last step: it had no effect.")
+        ending["message"] = later("A change that was requested after the last step had no effect.")
     return ending
 
 

@@ -201,7 +201,7 @@ def _failure_of(act: Callable[..., Any], *given: Any) -> Exception | None:
 
 def _store_failure(record: Record, tracker: str, step: int, error: Exception) -> None:
     words = later(
-        "The tracker {tracker} failed at step {step} and receives no more values ({reason}). The study is not affected."
+        "The tracker {tracker} failed at step {step} ({reason}) and receives no more values. The study is not affected."
     )
     _failures[record.id] = say(words, tracker=tracker, step=step, reason=cause(error))
     while len(_failures) > KEPT_FAILURES:

@@ -55,7 +55,7 @@ class Sweep(Record):
         started = {path.parent.name for path in self.folder.glob(f"{CELLS}/*/{STUDY_FILE}")}
         return [cell.name for cell in cells(self.settings) if cell.name in started]
 
-    def states(self) -> dict[str, Event]:
+    def cell_endings(self) -> dict[str, Event]:
         """Return the latest `cell` event of each cell that has ended, by name."""
         return {str(event.get("cell")): event for event in self.events() if event["event"] == "cell"}
 

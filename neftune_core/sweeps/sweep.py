@@ -61,8 +61,8 @@ class SweepCell:
         if not record.settings_file.is_file():
             record.folder.mkdir(parents=True, exist_ok=True)
             write_about(record, str(self.sweep.about.get("owner", "")), self.sweep.day)
-            relative = {part: os.path.relpath(path, record.folder) for part, path in row_files(study).items()}
-            sources = {part: FILE + path.replace(os.sep, "/") for part, path in relative.items()}
+            relative = {name: os.path.relpath(path, record.folder) for name, path in row_files(study).items()}
+            sources = {name: FILE + path.replace(os.sep, "/") for name, path in relative.items()}
             write_whole(record.settings_file, to_toml(with_sources(study, sources), comments=True))
         return record
 
@@ -204,7 +204,7 @@ class _Run:
         name, state = one.cell.name, ending["event"]
         self.under_way.pop(name, None)
         self.done += self.steps[name] if state in ("finished", "failed") else 0
-        if self.sweep.states().get(name, {}).get("state") == state:
+        if self.sweep.cell_endings().get(name, {}).get("state") == state:
             return
         message = {"message": ending["message"]} if ending.get("message") else {}
         steps = {"step": self.done, "steps": self.total}
@@ -223,8 +223,8 @@ class _Run:
         return event
 
     def _ending(self, every: Sequence[Cell]) -> Event:
-        states, count = self.sweep.states(), len(every)
-        found = [states.get(cell.name, {}) for cell in every]
+        endings, count = self.sweep.cell_endings(), len(every)
+        found = [endings.get(cell.name, {}) for cell in every]
         over = sum(state.get("state") in ("finished", "failed") for state in found)
         failed = [state.get("message", "") for state in found if state.get("state") == "failed"]
         notes = [state["message"] for state in found if state.get("message")]

@@ -151,7 +151,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
     settings = sweep.settings
     every = cells(settings)
     asked = question or _question(sweep, every)
-    done = sum(state.get("state") == "finished" for state in sweep.states().values())
+    done = sum(state.get("state") == "finished" for state in sweep.cell_endings().values())
     groups = _outcomes_by_cell(sweep, every, asked)
     if not groups:
         return SweepTable(asked, (), None, len(every), done)

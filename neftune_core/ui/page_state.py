@@ -24,7 +24,7 @@ from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.settings import from_query, parse
 from neftune_core.studies.records.record import Record, find
-from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.records.user_rows import FILE, SOURCE_SETTINGS
 from neftune_core.studies.settings import EXAMPLE, PRESETS
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.state_fields import Fields, State, parse_state
@@ -348,8 +348,8 @@ def _parse_in_use(given: Any) -> Mapping[str, Any]:
 
 def _require_uploads(lab: Lab, data: DataSettings) -> DataSettings:
     """Return the data settings; raise `DataError` if a file is not an existing upload of this visitor."""
-    for part in FILE_PARTS:
-        source: str = getattr(data, part)
+    for setting in SOURCE_SETTINGS:
+        source: str = getattr(data, setting)
         name = source.removeprefix(FILE)
         if source.startswith(FILE) and not (upload_quota(lab.limits).holds(name) and Path(name).is_file()):
             raise DataError(say("The uploaded file is no longer on the server: upload it again."))
@@ -373,12 +373,12 @@ def link_files(record: Record, key: str) -> dict[str, str]:
         DataError: If the rows no longer exist.
     """
     changed = {}
-    for part in FILE_PARTS:
-        source: str = getattr(record.study.data, part)
+    for setting in SOURCE_SETTINGS:
+        source: str = getattr(record.study.data, setting)
         if source.startswith(FILE):
             path = Path(source.removeprefix(FILE))
             try:
-                changed[part] = FILE + str(link_or_copy(path, output_folder("rows", key, record.id, part)))
+                changed[setting] = FILE + str(link_or_copy(path, output_folder("rows", key, record.id, setting)))
             except FileNotFoundError:
                 raise DataError(
                     say("The rows of this study, {file}, no longer exist: choose the data again.", file=path.name)

@@ -165,9 +165,10 @@ def test_a_value_with_braces_is_inserted_unchanged() -> None:
         ("the first 12 held-out rows", "前 12 条留出数据"),
         ("Stopped on request, with 2 of 8 studies done.", "已按要求停止，8 项实验中完成了 2 项。"),
         (
-            "1 of 8 studies failed, the first with: The disk is full: free some space (or clean the cache), and start "
-            "again. The results of the other studies are in the table; resume the sweep to retry the failed ones.",
-            "8 项实验中有 1 项失败，第一项的原因：磁盘已满：请腾出空间（或清理缓存），然后重新开始。"
+            "1 of 8 studies failed, the first with: The disk is full: free some space, for example by removing "
+            "downloaded models, and start again. The results of the other studies are in the table; resume the sweep "
+            "to retry the failed ones.",
+            "8 项实验中有 1 项失败，第一项的原因：磁盘已满：请腾出空间（例如删除下载的模型），然后重新开始。"
             "其余结果在表中；按“恢复运行”可重试失败的实验。",
         ),
         (

@@ -218,7 +218,7 @@ def _end(text: str, start: int) -> int:
     depth = 0
     for count, found in enumerate(_BRACKET.finditer(text, start)):
         if count > MAXIMUM_PARTS:
-            raise ValueError(say("it contains a value with more than {most:,} parts", most=MAXIMUM_PARTS))
+            raise ValueError(say("it contains a value with more than {most:,} elements", most=MAXIMUM_PARTS))
         if found.end() - found.start() > 1:  # a string
             continue
         if text[found.start()] in "[{":
@@ -301,7 +301,7 @@ def _text_part(one: dict[str, Any], part: str) -> str:
     kind = str(one["type"])[:30]
     if kind not in TEXT_PARTS:
         raise UnusableRow(
-            say("the {part} contains a part of type {kind!r}, but only text is supported", part=say(part), kind=kind)
+            say("the {part} contains an item of type {kind!r}, but only text is supported", part=say(part), kind=kind)
         )
     return as_text(one.get("text"), part)
 

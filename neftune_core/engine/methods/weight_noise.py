@@ -28,8 +28,8 @@ METHOD = Method(
     words=later("weight noise"),
     setting=setting(
         None,
-        "Gaussian noise added to the weights in every step (Flat-LoRA), as a multiple of the norm of each row of the "
-        "merged weights (base plus adapter). The noise is removed before the update.",
+        "Gaussian noise on the weights in every step (Flat-LoRA). Its norm in each row is this multiple of the norm "
+        "of that row of the merged weights (base plus adapter). The noise is removed before the update.",
         minimum=0,
         maximum=10,
         step=0.01,

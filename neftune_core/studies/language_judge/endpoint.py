@@ -198,7 +198,7 @@ def public_address(name: str, port: int) -> str:
         found = [str(one[4][0]) for one in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):
         raise NotAvailable(say("There is no host {name!r}: check the address of the judge.", name=name[:100])) from None
-    words = later("This lab sends no requests to private networks ({name}): use a public address for the judge.")
+    words = later("This server sends no requests to private networks ({name}): use a public address for the judge.")
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
@@ -210,9 +210,9 @@ def public_address(name: str, port: int) -> str:
 
 def _refusal(status: int) -> str:
     if status in (401, 403):
-        return say("The judge does not accept the key (status {status}): check it.", status=status)
+        return say("The judge does not accept the key (status {status}): check the key.", status=status)
     if status == 404:
-        return say("The judge has no such address or model (status 404): check both.")
+        return say("The address or the model of the judge was not found (status 404): check both.")
     if status == 429:
         return say("The judge is rate-limiting requests. The verdicts so far are stored: try again later.")
     if 300 <= status < 400:

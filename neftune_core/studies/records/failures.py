@@ -36,5 +36,5 @@ def failure_text(record_id: str, owner: str | None) -> str:
     owned_by, message = _failed.get(record_id, ("", ""))
     if not message or (owner is not None and owned_by != owner_hash(owner)):
         return ""
-    words = later("The study failed before its first step, so nothing was saved: {message}")
+    words = later("The study failed before its first step, so nothing was saved. The reason: {message}")
     return say(words, message=translate_finished(message))

@@ -16,8 +16,8 @@ from neftune_core.studies.records.owners import file_stamp
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
 INTERRUPTED = later(
-    "The study was interrupted because the lab or its process was closed: resume the study to continue from the last "
-    "checkpoint."
+    "The study was interrupted because the lab was closed or its process ended: resume the study to continue from the "
+    "last checkpoint."
 )
 
 WORDS = {

@@ -13,13 +13,16 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.settings import StudySettings
 
 FILE = "file:"
-FILE_PARTS = ("source", "held_out_source")
+SOURCE_SETTINGS = ("source", "held_out_source")
 
 
 def row_files(study: StudySettings) -> dict[str, Path]:
-    """Return the row files of a study by part."""
-    sources = {part: str(getattr(study.data, part)) for part in FILE_PARTS}
-    return {part: Path(source.removeprefix(FILE)) for part, source in sources.items() if source.startswith(FILE)}
+    """Return the paths of the row files of a study by data setting ("source", "held_out_source").
+
+    Other sources are omitted.
+    """
+    sources = {name: str(getattr(study.data, name)) for name in SOURCE_SETTINGS}
+    return {name: Path(source.removeprefix(FILE)) for name, source in sources.items() if source.startswith(FILE)}
 
 
 def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySettings:
@@ -27,7 +30,7 @@ def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySetti
 
     Args:
         study: Settings of the study.
-        sources: New sources by part.
+        sources: New sources by data setting ("source", "held_out_source").
 
     Returns:
         The study with these sources.
@@ -61,11 +64,11 @@ def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
         The study, with the paths of the copies relative to `folder`.
     """
     copied = {}
-    for part, original in row_files(study).items():
-        copy = folder / "data" / part / _safe_name(original.name)
+    for name, original in row_files(study).items():
+        copy = folder / "data" / name / _safe_name(original.name)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, copy)
-        copied[part] = f"{FILE}{copy.relative_to(folder).as_posix()}"
+        copied[name] = f"{FILE}{copy.relative_to(folder).as_posix()}"
     return with_sources(study, copied)
 
 
@@ -84,14 +87,14 @@ def with_absolute_files(study: StudySettings, folder: Path) -> StudySettings:
     Returns:
         The study with absolute paths.
     """
-    relative = {part: path for part, path in row_files(study).items() if not path.is_absolute()}
-    return with_sources(study, {part: f"{FILE}{(folder / path).resolve()}" for part, path in relative.items()})
+    relative = {name: path for name, path in row_files(study).items() if not path.is_absolute()}
+    return with_sources(study, {name: f"{FILE}{(folder / path).resolve()}" for name, path in relative.items()})
 
 
 def study_key(study: StudySettings) -> str:
     """Return a hash of a study and the content of its row files, independent of where the files are."""
     contents = {
-        part: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
-        for part, path in row_files(study).items()
+        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+        for name, path in row_files(study).items()
     }
     return hashlib.sha256(to_toml(with_sources(study, contents)).encode()).hexdigest()

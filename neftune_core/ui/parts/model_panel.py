@@ -152,7 +152,7 @@ def _load_with_progress(session: str, settings: ModelSettings) -> Iterator[list[
     stop = stop_signals.setdefault(session, threading.Event())
     loading = _Loading(settings, stop)
     try:
-        while loading.is_running():
+        while loading.wait_briefly():
             yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), visibility(True)]
     finally:  # if the page disconnects, Gradio closes this generator while the thread is still running
         if loading.thread.is_alive():
@@ -182,8 +182,8 @@ class _Loading:
         self.thread = threading.Thread(target=self._load, name="load-model", daemon=True)
         self.thread.start()
 
-    def is_running(self) -> bool:
-        """Wait briefly, and return whether the model is still being loaded."""
+    def wait_briefly(self) -> bool:
+        """Wait briefly for the model, and return whether it is still being loaded."""
         self.thread.join(LOOK_SECONDS)
         return self.thread.is_alive()
 

@@ -187,7 +187,7 @@ def axis_values(name: str, text: str) -> list[Any]:
     values = [_value(found, part) for part in parts]
     doubled = next((part for part, value in zip(parts, values, strict=True) if values.count(value) > 1), None)
     if doubled is not None:
-        words = later("{label} has the value {doubled} twice: leave one of them out.")
+        words = later("{label} has the value {doubled} more than once: list it only once.")
         raise _invalid(found, words, text, doubled=doubled[:40])
     return values
 

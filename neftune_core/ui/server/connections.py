@@ -67,7 +67,7 @@ class OpenRequests:
         self.counts: Counter[str] = Counter()
 
     @contextmanager
-    def one(self, address: str) -> Iterator[None]:
+    def counted(self, address: str) -> Iterator[None]:
         """Count a request until the block ends.
 
         Raises:

@@ -112,7 +112,7 @@ class Gate:
 
         query = scope.get("query_string", b"")
         try:
-            with self.open.one(addresses.address_in(scope)), self.unread.reading(scope["path"], query):
+            with self.open.counted(addresses.address_in(scope)), self.unread.reading(scope["path"], query):
                 checked = await self._checked(scope, receive)
                 # Without an `Origin` header, Gradio's CORS middleware cannot allow a foreign origin.
                 kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]

@@ -220,10 +220,11 @@ class UploadQuota:
         return kept is None or "" in kept.addresses or address in kept.addresses
 
     def may_name(self, path: str) -> bool:
-        """Return whether the current call may name a file; if so, the visitor becomes one of its owners.
+        """Return whether the current call may name a file.
 
-        The IP address must have uploaded the file. On a public server, the visitor must also have named it before,
-        unless nobody has named it since it was last uploaded.
+        The IP address must have uploaded the file, unless the uploader is unknown. On a public server, the visitor must
+        also be one of its owners, or an upload of it must not have been named yet; the call then names that upload, and
+        the visitor becomes an owner.
         """
         if not self.is_of(asked_from.get(), path):
             return False

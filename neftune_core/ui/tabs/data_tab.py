@@ -387,7 +387,7 @@ def _hub() -> tuple[Any, ...]:
             [(f"{name} ({found.licence})", name) for name, found in HUB_SETS.items()],
             value=next(iter(HUB_SETS)),
             allow_custom_value=True,
-            label=say("Data set on the Hugging Face hub"),
+            label=say("Data set on the Hugging Face Hub"),
             info=say("Only the first rows are streamed, and no code from the data set is run."),
             elem_id="data-hub",
         )

@@ -21,8 +21,8 @@ FORMULAS: list[dict[str, str | bool]] = [
 ]
 
 ANSWERED = later(
-    "The same held-out prompts, answered by the untouched model (base), the model trained without noise (control), "
-    "and the arms trained with noise. Noise is off during generation."
+    "The same held-out prompts, answered by the base model before training (base), the model trained without noise "
+    "(control), and the arms trained with noise. Noise is off during generation."
 )
 
 

@@ -171,7 +171,7 @@ def test_a_call_of_a_tool_is_the_same_in_every_spelling_and_its_numbers_stay_num
     [
         ({"role": "assistant", "content": None}, "message 2 of the messages is empty"),
         ({"role": "assistant", "tool_calls": [{}]}, "message 2 of the messages has a tool call without a name"),
-        ({"role": "assistant", "content": [{"type": "image_url"}]}, "contains a part of type 'image_url'"),
+        ({"role": "assistant", "content": [{"type": "image_url"}]}, "contains an item of type 'image_url'"),
         ({"role": "assistant", "content": "A", "images": ["x"]}, "message 2 of the messages has images"),
         ({"role": "assistant", "content": "A", "weight": 0.3}, "message 2 of the messages has weight 0.3"),
         ({"role": "assistant", "content": None, "refusal": "I cannot."}, "has refusal, which is not supported"),

@@ -81,7 +81,7 @@ main(sys.argv[1], {"variables": lambda: iter([["row", 1, {**os.environ, "here": 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("rows.json", '{"a":[' + "[]," * 1_500_000 + "[]]}", "more than 4,000,000 parts|not an object"),
+        ("rows.json", '{"a":[' + "[]," * 1_500_000 + "[]]}", "more than 4,000,000 elements|not an object"),
         ("rows.json", '[{"question": [' + "[]," * 500_000 + "[]]}]", "1,500,018 characters, but at most 1,200,000"),
         ("rows.json", '["' + "x" * 2_000_000, "not valid JSON"),
         ("rows.json", '["' + "\\" * 2_000_001, "not valid JSON"),

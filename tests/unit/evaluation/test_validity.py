@@ -57,7 +57,7 @@ def test_arms_far_worse_than_the_base_are_not_compared() -> None:
     control = [7328.0, 7400.0, 7250.0, 7310.0, 7290.0, 7350.0]
     found = verdict(Outcomes(_runs(control), {"noise": _runs([value - 3000 for value in control])}), Question())
     assert _first(found).startswith("There is nothing to judge: even without noise, training raised held-out loss")
-    assert "from 5.27 (the untouched base) to" in _first(found)
+    assert "from 5.27 (the base model) to" in _first(found)
     assert "smaller learning rate" in _first(found)
     assert _is_silent(found)
     assert "The base model before training: held-out loss 5.27." in found.text()
@@ -67,7 +67,7 @@ def test_one_arm_that_broke_is_named_and_the_others_are_judged() -> None:
     control = [4.0, 4.1, 3.9, 4.05, 3.95, 4.02]
     arms = {"fine": _runs([value - 0.5 for value in control]), "wild": _runs([90.0] * 6)}
     found = verdict(Outcomes(_runs(control), arms), Question())
-    assert _first(found).startswith("Not every arm can be judged: wild ended far worse than the untouched base")
+    assert _first(found).startswith("Not every arm can be judged: wild ended far worse than the base model")
     assert "less noise" in _first(found)
     assert (found.arms["fine"].status, found.arms["wild"].status) == ("better", "void")
 
@@ -77,7 +77,7 @@ def test_a_control_a_little_worse_than_the_base_on_its_own_rows_is_not_a_compari
     base = {"held_out_loss": 7.15, "train_loss": 7.14}
     found = verdict(Outcomes(_runs([7.65] * 6, base), {"noise": _runs([7.2] * 6, base)}), Question())
     assert _first(found).startswith("There is nothing to judge: even without noise, training raised held-out loss")
-    assert "from 7.15 (the untouched base) to 7.65" in _first(found)
+    assert "from 7.15 (the base model) to 7.65" in _first(found)
     assert _is_silent(found)
 
 

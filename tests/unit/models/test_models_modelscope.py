@@ -129,7 +129,7 @@ def test_what_is_on_this_machine_is_used_where_the_site_is_out_of_reach(served: 
 
 
 @pytest.mark.parametrize(
-    ("source", "words"), [("ms:lab/none", "no public model lab/none"), ("ms:lab", "There is no model at 'ms:lab'")]
+    ("source", "words"), [("ms:lab/none", "no public model lab/none"), ("ms:lab", "No model matches 'ms:lab'")]
 )
 def test_an_id_that_names_nothing_is_refused(served: Any, source: str, words: str) -> None:
     with pytest.raises(LabError, match=words):

@@ -47,7 +47,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     "source", ["/no/such/folder", "./none", "../none", "a/b/c", "", "https://example.org/model", "own er/name"]
 )
 def test_a_source_that_names_nothing_is_refused(source: str) -> None:
-    assert "There is no model at" in sentence_of(float32(source))
+    assert "No model matches" in sentence_of(float32(source))
 
 
 def test_a_missing_gguf_file_is_refused() -> None:

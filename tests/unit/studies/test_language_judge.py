@@ -222,7 +222,8 @@ def test_a_verdict_is_read_only_where_it_is_unambiguous(reply: str, verdict: str
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "does not accept the key"), (404, "no such address or model"), (400, "status 400")]
+    ("status", "words"),
+    [(401, "does not accept the key"), (404, "address or the model of the judge was not found"), (400, "status 400")],
 )
 def test_a_refusal_is_one_sentence(status: int, words: str) -> None:
     with judging(lambda *_: status) as server, pytest.raises(NotAvailable, match=words):

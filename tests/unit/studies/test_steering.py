@@ -254,7 +254,7 @@ def test_a_request_that_was_accepted_but_came_after_the_last_step_is_reported(tm
         if (event["event"], event.get("step")) == ("evaluated", 4):  # after which the early stop ends the run
             set_strength(record, 7.0)
     assert event["event"] == "finished"
-    assert event["message"] == "A change was requested after the last step: it had no effect."
+    assert event["message"] == "A change that was requested after the last step had no effect."
     other = create(_live(tmp_path), "")
     *_, ending = _changed(other, {4: 30.0}, seed=0)
     assert "message" not in ending

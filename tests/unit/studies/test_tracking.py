@@ -197,7 +197,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_study_continues_and_says_so(tm
     events = [told(step) for step in (1, 2, 3, 4)]
     record = create(EXAMPLE, "", folder=tmp_path)
     assert list(track_events(record, iter(events), "notebook")) == events
-    why = "The tracker notebook failed at step 3 and receives no more values (the tracker's disk is full)."
+    why = "The tracker notebook failed at step 3 (the tracker's disk is full) and receives no more values."
     assert tracking_failure(record).startswith(why)
     shown = state_text(record, Lab().jobs.status(record), record.log())
     assert "The tracker notebook failed at step 3" in shown

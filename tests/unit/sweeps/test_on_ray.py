@@ -131,13 +131,13 @@ def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path:
         if event["event"] == "step" and not asked.is_set():
             asked.set()
     assert event["event"] == "stopped"
-    endings = {(state["state"], state.get("message", "")) for state in sweep.states().values()}
+    endings = {(state["state"], state.get("message", "")) for state in sweep.cell_endings().values()}
     assert endings
     assert {state for state, _ in endings} <= {"stopped", "finished"}, [*endings][:4]
     assert list(sweep.folder.glob("cells/*/checkpoint"))  # they go on from there
     events = list(run_sweep(sweep, Limits(), lambda: False, run))
     assert events[-1]["event"] == "finished"
-    assert all(state["state"] == "finished" for state in sweep.states().values())
+    assert all(state["state"] == "finished" for state in sweep.cell_endings().values())
     assert not list(sweep.folder.glob("cells/*/checkpoint"))  # nor does an old one stay
 
 
@@ -163,7 +163,7 @@ def test_a_stop_ends_though_every_machine_is_lost(
     following.join(60)
     assert not following.is_alive()
     assert events[-1]["event"] == "stopped"
-    states = sweep.states().values()
+    states = sweep.cell_endings().values()
     assert any("no longer responds" in state.get("message", "") for state in states), states
     assert {state["state"] for state in states} == {"stopped"}
 

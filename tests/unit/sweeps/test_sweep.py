@@ -155,10 +155,10 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(study: StudySett
     ending = list(run_sweep(sweep, Limits(), lambda: False, failing))[-1]
     assert ending["event"] == "failed"
     assert "1 of 2 studies failed, the first with: The first learning rate cannot be." in ending["message"]
-    assert [event["state"] for event in sweep.states().values()] == ["failed", "finished"]
+    assert [event["state"] for event in sweep.cell_endings().values()] == ["failed", "finished"]
     second = _numbers(sweep)["002-seed-0"]
     assert _run(sweep)["event"] == "finished"
-    assert [event["state"] for event in sweep.states().values()] == ["finished", "finished"]
+    assert [event["state"] for event in sweep.cell_endings().values()] == ["finished", "finished"]
     assert _numbers(sweep)["002-seed-0"] == second
 
 
@@ -173,7 +173,7 @@ def test_a_cell_that_fails_again_is_reported_again_and_one_that_was_not_reached_
         assert message in ending["message"]
     ending = list(run_sweep(sweep, Limits(), lambda: False, lambda *_: iter([])))[-1]
     assert ending["event"] == "stopped"
-    assert sweep.states() == {}
+    assert sweep.cell_endings() == {}
 
 
 def test_a_stop_while_the_model_is_read_is_not_a_failure(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_a_cell_that_the_time_limit_ended_reports_it(study: StudySettings, monke
     for event in run_sweep(sweep, Limits(), lambda: False):
         if event["event"] == "step":
             late.append(True)
-    (state,) = sweep.states().values()
+    (state,) = sweep.cell_endings().values()
     assert state["state"] == "stopped"
     assert "the longest that this server allows" in state["message"]
     assert "the longest that this server allows" in event["message"]

@@ -22,10 +22,10 @@ def test_an_address_has_at_most_so_many_requests_open_and_others_are_not_held_up
 ) -> None:
     monkeypatch.setattr(connections, "MOST_REQUESTS", 2)
     found = OpenRequests()
-    first, second, other, third = (found.one(f"10.0.0.{number}") for number in (1, 1, 2, 1))
+    first, second, other, third = (found.counted(f"10.0.0.{number}") for number in (1, 1, 2, 1))
     with first, second, other, pytest.raises(TooManyCalls, match="too many requests open"), third:
         pytest.fail("a third one was let in")
-    with found.one("10.0.0.1"):
+    with found.counted("10.0.0.1"):
         pass
     assert not found.counts
 

@@ -53,7 +53,7 @@ def test_values_are_read_as_their_setting_wants_them(name: str, text: str, value
         ("noise.strength", "0, one", "Strength cannot be 'one': it must be a number"),
         ("noise.strength", "-1", "Strength cannot be -1: it must be between 0 and 10,000"),
         ("noise.strength", "nan", "Strength cannot be nan"),
-        ("noise.strength", "1, 1", "Strength has the value 1 twice"),
+        ("noise.strength", "1, 1", "Strength has the value 1 more than once"),
         ("noise.kind", "round", "cannot be 'round': choose one of uniform"),
         ("noise.special_tokens", "maybe", "must be yes or no"),
         ("training.lora_rank", "4.5", "must be a whole number"),

@@ -23,7 +23,7 @@ from neftune_core.settings import Settings, parse
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record, find
-from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.records.user_rows import FILE, SOURCE_SETTINGS
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering import requests
 from neftune_core.sweeps.record import find_study, require_single
@@ -278,7 +278,8 @@ class _Endpoints:
             key: The key used to start it.
 
         Returns:
-            The verdict as `text`, the `warnings`, the question, and for each arm its status, sentences and numbers.
+            `text`, `warnings` and `question`, and in `arms`, for each arm, its `status`, `lines` (sentences) and
+            `numbers`.
         """
         found = judge(find_study(_text(record, "record", 100), _key(key)))
         asked, warnings = found.question, [line.text() for line in found.warnings]
@@ -306,7 +307,7 @@ class _Endpoints:
         """Raise `DataError` if a call on a public server names a file that was not uploaded to it."""
         if self.lab.limits.local_paths:
             return
-        sources: Iterator[str] = (getattr(data, part) for part in FILE_PARTS)
+        sources: Iterator[str] = (getattr(data, name) for name in SOURCE_SETTINGS)
         files = [source.removeprefix(FILE) for source in sources if source.startswith(FILE)]
         if not all(map(upload_quota(self.lab.limits).holds, files)):
             raise DataError("This file was not uploaded here: upload it with read_instructions first.")
