@@ -42,16 +42,15 @@ class Log:
         skipped: Number of lines that are not valid events.
         doubled: Number of duplicate events, which are left out of `events`.
         cut: Whether the log exceeds a limit and was not read to the end.
-        reading: Lock for threads that share the reader.
     """
 
     def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
         self.path, self.most_bytes, self.most_values = path, most_bytes, most_values
-        self.reading = threading.Lock()
+        self.events: list[Event] = []
+        self._lock = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
-        self.events: list[Event] = []
         self.size = self.skipped = self.doubled = self._values = 0
         self.cut = False
         self._tail = b""
@@ -61,8 +60,15 @@ class Log:
     def read(self) -> list[Event]:
         """Read new events, and return all events so far; an incomplete last line is left for the next call.
 
-        A log that was rewritten, as before a run resumes, is read again from the start.
+        A log that was rewritten, as before a run resumes, is read again from the start. Several threads may share the
+        reader.
         """
+        with self._lock:
+            self.events = self._read()
+            return self.events
+
+    def _read(self) -> list[Event]:
+        events = self.events
         try:
             with self.path.open("rb") as file:
                 found = os.fstat(file.fileno())
@@ -70,10 +76,11 @@ class Log:
                 file.seek(self.size - len(self._tail))
                 if is_edited or found.st_ino != self._file or file.read(len(self._tail)) != self._tail:
                     self._reset()
+                    events = []
                     file.seek(0)
                 self._file, self._changed = found.st_ino, found.st_mtime_ns
                 if self.cut:
-                    return self.events
+                    return events
                 block = file.read(self.most_bytes - self.size)
                 self.cut = bool(file.read(1))
         except OSError:
@@ -83,8 +90,8 @@ class Log:
         if whole:
             self.size += len(whole)
             self._tail = (self._tail + whole)[-TAIL:]
-            self.events = [*self.events, *self._parse(whole)]
-        return self.events
+            events = [*events, *self._parse(whole)]
+        return events
 
     def _parse(self, block: bytes) -> Iterator[Event]:
         for line in read_lines(io.BytesIO(block), LINE_BYTES):
@@ -120,22 +127,19 @@ class RecentLogs:
         self._logs: OrderedDict[tuple[Path, int, int | None], Log] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, unread: Log) -> Log:
-        """Return the reader of a log, with all events so far.
+    def shared(self, unread: Log) -> Log:
+        """Return the reader of a log that all callers share; it may not have read new events yet.
 
         Args:
             unread: A new reader of the log. It is returned if there is none yet with the same path and limits.
 
         Returns:
-            The reader, which other callers share.
+            The reader.
         """
         key = unread.path.absolute(), unread.most_bytes, unread.most_values
         with self._lock:
             self._logs[key] = log = self._logs.get(key) or unread
             self._logs.move_to_end(key)
-        with log.reading:
-            log.read()
-        with self._lock:
             while len(self._logs) > 1 and self._is_full():
                 self._logs.popitem(last=False)
         return log

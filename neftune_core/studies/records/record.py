@@ -183,11 +183,13 @@ class Record:
 
     def read_log(self) -> Log:
         """Return the event log, read to its end; all callers share it, so its events must not be changed."""
-        return _RECENT_LOGS.read(self.log())
+        log = _RECENT_LOGS.shared(self.log())
+        log.read()
+        return log
 
     def events(self) -> list[Event]:
         """Return all readable events, which must not be changed (see `read_log`)."""
-        return self.read_log().events
+        return _RECENT_LOGS.shared(self.log()).read()
 
     def rewind(self, seed: int, step: int) -> set[int]:
         """Before a run resumes, remove any final event and the events of `seed` after `step`.
