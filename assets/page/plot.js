@@ -52,6 +52,8 @@ const locale = () => {
 
 /** Factor by which type is larger in full screen. */
 const FULL_SCREEN = 1.3;
+/** Figures at least as wide as this, on a screen at least as high, are drawn higher by this factor, because there is room below. */
+const LARGE = { width: 900, height: 1000, factor: 1.3 };
 
 const SCALES = "neftune-lab-scales";
 const MOST_SCALES = 200; // stored at once, the newest last
@@ -231,6 +233,7 @@ class LiveFigure {
     this.factor = magnification() * (isWhole ? FULL_SCREEN : 1);
     const layout = magnified(laidOut(figure, width / this.factor, this.isLogarithmic(figure)), this.factor);
     layout.width = this.width = width;
+    if (innerHeight >= LARGE.height && width >= LARGE.width) layout.height = Math.round(layout.height * LARGE.factor);
     if (isWhole) layout.height = this.node.clientHeight;
     else this.node.style.minHeight = layout.height + "px";
     return layout;

@@ -75,7 +75,7 @@ def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
     assert calls == []
 
 
-def test_a_figure_stays_the_same_node_and_keeps_its_zoom(page: Any) -> None:
+def test_a_figure_stays_the_same_node_and_keeps_its_zoom_and_is_higher_on_a_large_screen(page: Any) -> None:
     page.evaluate(f"{FIGURE}.firstOnly = true")
     area = page.locator("#noise-figure .nsewdrag").bounding_box()
     middle = area["y"] + area["height"] / 2
@@ -89,6 +89,9 @@ def test_a_figure_stays_the_same_node_and_keeps_its_zoom(page: Any) -> None:
     page.locator("#noise-again").click()
     page.wait_for_function(f"({HEIGHTS})[1][0] !== {first}")
     page.wait_for_function(f"{FIGURE}.labFigure.drawn?.value === {FIGURE}.labFigure.value")
+    height = page.evaluate(f"{FIGURE}._fullLayout.height")
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.wait_for_function(f"Math.round(1.3 * {height}) === {FIGURE}._fullLayout.height")
     assert page.evaluate(f"{FIGURE}.firstOnly")
     assert page.evaluate(seen) == zoomed
 

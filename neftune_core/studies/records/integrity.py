@@ -12,7 +12,7 @@ from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 
 MOST_NAMED = 4
-"""Maximum number of arms without weights that are named; beyond it, their number is given."""
+"""Maximum number of missing weights whose arms are named; beyond it, their number is given."""
 
 
 def damages(record: Record, log: Log) -> list[str]:
@@ -34,7 +34,7 @@ def damages(record: Record, log: Log) -> list[str]:
         if not isinstance(seed, int) or not is_saved(record.arm_folder(arm, seed))
     ]
     if len(lost) > MOST_NAMED:
-        words = later("The weights of {count} arms are missing, so answers cannot be generated with them.")
+        words = later("{count} sets of trained weights are missing, so answers cannot be generated with them.")
         found.append(say(words, count=len(lost)))
     elif lost:
         words = later("The weights of {arms} are missing, so answers cannot be generated with them.")

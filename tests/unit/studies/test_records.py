@@ -294,4 +294,4 @@ def test_many_arms_without_weights_are_counted_instead_of_named(record: Record) 
     assert said(2) == [
         "The weights of alpha 0 (seed 0), alpha 1 (seed 0) are missing, so answers cannot be generated with them."
     ]
-    assert said(30) == ["The weights of 30 arms are missing, so answers cannot be generated with them."]
+    assert said(30) == ["30 sets of trained weights are missing, so answers cannot be generated with them."]
