@@ -1,6 +1,7 @@
-"""Parse conversations in various message formats, and columns and fields that change the meaning of a row.
+"""Parse conversations in various message formats, and interpret columns and fields that change the meaning of a row.
 
-Rows with a known but unsupported field are refused. Unknown names are collected in `unused`.
+A row is refused if it uses an unsupported field. Names that are unknown, or whose value has no effect, are collected in
+`unused`.
 """
 
 from __future__ import annotations

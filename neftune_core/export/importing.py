@@ -61,7 +61,7 @@ SIZE_LIMITS: dict[str, int] = {
 def _unpack_record(
     path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
 ) -> Iterator[list[Any]]:
-    """Unpack the record in a zip file into an empty folder, check it and store its owner; then yield its id.
+    """Unpack the record in a zip file into an empty folder, check it, store its owner, and yield `["record", id]`.
 
     `owner` is a hash from `owner_hash`. The limits are `most` bytes and `files` files for the record, and `rows` bytes
     for each file of rows. A `LabError` is raised if the archive is too large or not a record of the lab.

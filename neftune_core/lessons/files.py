@@ -102,7 +102,11 @@ class LessonTask:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A lesson. `number` counts from 1 and identifies it in links; the module docstring describes the other fields."""
+    """A lesson.
+
+    `number`, from 1, identifies the lesson in links, and `text` is the Markdown below the front matter; the module
+    docstring describes the other fields.
+    """
 
     number: int
     title: str

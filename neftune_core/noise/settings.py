@@ -50,9 +50,9 @@ class NoiseSettings(Settings):
     special_tokens: bool = setting(True)
     """Whether beginning-of-sequence and other special tokens get noise."""
     sites: str = setting(EMBEDDING, max_length=100)
-    """Where noise is added: “embedding”, or the numbers of the layers whose output gets noise, or both, such as:
-    embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 have one more site, “tables”: their
-    per-layer embeddings."""
+    """Where noise is added: “embedding”, layer numbers (noise is added to the output of these layers), or both, for
+    example “embedding, 2, 4-6”. For layers, use the unit “relative”. Models with per-layer embeddings, such as
+    Gemma 3n and Gemma 4 E2B, have one more site, “tables”."""
     schedule: str = setting("constant", choices=lambda: {name: schedule.words for name, schedule in SCHEDULES.items()})
     """How the strength changes over the run."""
     schedule_point: float = setting(0.5, minimum=0, maximum=1, step=0.05)

@@ -116,9 +116,7 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     limits = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
     found = fitted_prompt(prompt.of(name), loaded.tokenizer, limits, thinking=thinking, shorten=bool(prompt.reference))
     if found is None:
-        words = later(
-            "The prompt {prompt!r} is longer than {most:,} tokens, the most that leaves room for an answer: shorten it."
-        )
+        words = later("The prompt {prompt!r} is longer than the maximum of {most:,} tokens for this model: shorten it.")
         raise DoesNotFit(say(words, prompt=prompt.text[:40], most=limits.hard))
     return found
 

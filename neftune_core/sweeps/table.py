@@ -280,7 +280,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
         return verdict_of(record, question)
     found = sweep_table(Sweep(record.folder), question).verdict
     if found is None:
-        words = later("The sweep {record} has no results yet, so there is no verdict: run it first.")
+        words = later("The sweep {record} has no results yet: run the sweep first.")
         raise RecordError(say(words, record=record.id))
     return found
 

@@ -269,7 +269,7 @@ def test_a_public_lab_opens_no_model_of_its_machine(visitor: Visitor, server: Se
     function = visitor.function("load_model")
     answer = visitor.call(function, function.usual(visitor.key, model_source=source.format(home=server.home)))
     (words,) = answer.told
-    assert "owner/name" in words
+    assert "OWNER/NAME" in words
     assert str(server.home) not in answer.text.replace(source.format(home=server.home), "")
 
 

@@ -103,10 +103,11 @@ class Judge:
         return read_verdict(reply), reply
 
     def _post(self, request: dict[str, Any], sleep: Callable[[float], object]) -> Any:
-        """Send a request, repeat it while the judge is busy, and return the parsed body of the response.
+        """Send a request, retrying while the judge is busy (at most `TRIES` attempts), and return the parsed response body.
 
         Raises:
-            NotAvailable: If the judge cannot be reached or refuses the request.
+            NotAvailable: If the judge cannot be reached, does not answer in time, refuses the request, or is still busy
+                after the last attempt.
         """
         attempt = 1
         while True:

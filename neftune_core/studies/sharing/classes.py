@@ -198,7 +198,7 @@ def _locked() -> Iterator[None]:
     _folder().mkdir(parents=True, exist_ok=True)
     with claiming(_folder() / "lock", PATIENCE_SECONDS) as is_mine:
         if not is_mine:
-            raise RecordError(say("The classes of this server are being changed: try again in a moment."))
+            raise RecordError(say("Someone else is changing a class on this server: try again in a moment."))
         yield
 
 

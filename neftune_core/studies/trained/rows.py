@@ -49,7 +49,7 @@ class TokenLosses:
     should_stop: Callable[[], bool] | None = None
 
     def of_data(self, prepared: PreparedData) -> list[Line]:
-        """Return the lines of the held-out and of the training rows; see `of_rows`."""
+        """Measure the first held-out rows and the first training rows; see `of_rows`."""
         return [*self.of_rows("held_out", prepared.held_out), *self.of_rows("train", prepared.train)]
 
     def of_rows(self, part: str, rows: Sequence[EncodedExample]) -> list[Line]:

@@ -38,6 +38,12 @@ OF_A_SWEEP = {"report": FORMS["report"], "table": later("Table: every arm with i
 OF_AN_ARM = ("adapter", "merged")
 
 
+REPOSITORY_INFO = later(
+    "If the repository does not exist, it is created, and is private unless you choose otherwise. An existing "
+    "repository keeps its visibility."
+)
+
+
 def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) -> None:
     """Build the export section of the Runs tab for the opened record.
 
@@ -113,7 +119,7 @@ def _account() -> tuple[gr.Textbox, gr.Checkbox, gr.Button]:
     name = gr.Textbox(
         "",
         label=say("Repository in your account"),
-        info=say("The repository is created if it does not exist; it is private unless you choose otherwise."),
+        info=say(REPOSITORY_INFO),
         max_length=96,
         elem_id="take-name",
     )

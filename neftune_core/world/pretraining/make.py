@@ -26,11 +26,11 @@ NEW_TOKENS = 128
 
 
 class ScoredPrompt(NamedTuple):
-    """A prompt with a score for its answers.
+    """A prompt and the function that scores its answers.
 
     Attributes:
         prompt: Text of the prompt.
-        worth: Returns the score of an answer, from 0 to 1.
+        worth: Function that returns the score of an answer, from 0 to 1.
     """
 
     prompt: str

@@ -222,7 +222,7 @@ def test_an_own_prompt_that_does_not_fit_is_refused_before_training(tmp_path: Pa
     record = create(study(prompts=("Why? " * 3000,)), "", folder=tmp_path / "runs")
     events = list(run_study(record, Limits(), lambda: False))
     assert [event["event"] for event in events] == ["failed"]
-    assert "longer than 1,023 tokens, the most that leaves room for an answer: shorten it." in events[0]["message"]
+    assert "longer than the maximum of 1,023 tokens for this model: shorten it." in events[0]["message"]
 
 
 def test_the_command_leaves_no_record_of_a_study_whose_own_prompt_does_not_fit(tmp_path: Path) -> None:
