@@ -103,7 +103,7 @@ class Judge:
         return read_verdict(reply), reply
 
     def _post(self, request: dict[str, Any], sleep: Callable[[float], object]) -> Any:
-        """Send a request, retrying while the judge is busy (at most `TRIES` attempts), and return the parsed response body.
+        """Send a request, at most `TRIES` times while the judge is busy, and return the parsed response body.
 
         Raises:
             NotAvailable: If the judge cannot be reached, does not answer in time, refuses the request, or is still busy
