@@ -132,7 +132,8 @@ def opened_page(
     yield opened
     opened.evaluate("Lab.state.forget(); localStorage.clear()")  # a page that is closed would store its state again
     opened.close()
-    assert [fault for fault in faults if not fault.startswith(BROKEN_OFF)] == []
+    faults = [fault for fault in faults if not fault.startswith(BROKEN_OFF)]
+    assert not faults, faults
 
 
 @contextmanager
